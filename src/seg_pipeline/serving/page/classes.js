@@ -1,7 +1,7 @@
 // The table of classes: visibility, numbers and thresholds.
 
 import { predict } from "./api.js";
-import { at, make, number, percent, say, state } from "./common.js";
+import { byId, make, number, percent, showStatus, state } from "./common.js";
 import { draw, remember } from "./display.js";
 import { measureOf } from "./image/exports.js";
 import { above, rgb } from "./image/masks.js";
@@ -87,7 +87,7 @@ export function preview(row) {
 export function settle() {
   restart();
   remember();
-  at("reset").hidden = state.rows.every((row) => row.threshold === row.usual);
+  byId("reset").hidden = state.rows.every((row) => row.threshold === row.usual);
   const item = state.current;
   if (!item?.answer || item.edited) return;
   settling = setTimeout(async () => {
@@ -96,7 +96,7 @@ export function settle() {
       items.adopt(item, await predict(item.file, [["page", item.page], ...pairs(false)], request.signal), key);
       if (item === state.current) refresh();
     } catch (error) {
-      if (error.name !== "AbortError") say(`Preview only: ${error.message}`);
+      if (error.name !== "AbortError") showStatus(`Preview only: ${error.message}`);
     }
   }, SETTLED);
 }

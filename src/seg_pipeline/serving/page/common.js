@@ -11,7 +11,7 @@ export const state = {
   settings: readSettings(),
 };
 
-export const at = (id) => document.getElementById(id);
+export const byId = (id) => document.getElementById(id);
 export const number = new Intl.NumberFormat("en");
 export const short = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 });
 export const percent = (share) => `${(100 * share).toFixed(share && share < 0.0995 ? 2 : 1)} %`;
@@ -23,16 +23,16 @@ export function make(tag, properties = {}, ...children) {
 }
 
 export function show(id) {
-  for (const one of ["drop", "busy", "view"]) at(one).hidden = one !== id;
-  at("tools").hidden = id !== "view";
+  for (const one of ["drop", "busy", "view"]) byId(one).hidden = one !== id;
+  byId("tools").hidden = id !== "view";
 }
 
-export function say(words) {
-  at("status").textContent = words;
+export function showStatus(text) {
+  byId("status").textContent = text;
 }
 
-export function tell(title = "", words = "") {
-  at("problem").hidden = !title;
-  at("problem").firstElementChild.textContent = title;
-  at("problem").lastElementChild.textContent = words;
+export function showProblem(title = "", text = "") {
+  byId("problem").hidden = !title;
+  byId("problem").firstElementChild.textContent = title;
+  byId("problem").lastElementChild.textContent = text;
 }

@@ -1,13 +1,13 @@
 // Correct the shown image; save and download the result.
 
 import { save } from "./api.js";
-import { at, make, say, state } from "./common.js";
+import { byId, make, showStatus, state } from "./common.js";
 import { compare, draw, overlay, remember, viewer } from "./display.js";
 import { Editor } from "./image/editor.js";
 import { makeDownload, runsByClass } from "./image/exports.js";
 import { describe, items, refresh, step, write } from "./queue.js";
 
-export const editor = new Editor({ viewer, cursor: at("cursor"), draft: at("draft"), redraw: draw, changed, chosen, seen: (index) => state.rows[index].box.checked });
+export const editor = new Editor({ viewer, cursor: byId("cursor"), draft: byId("draft"), redraw: draw, changed, chosen, seen: (index) => state.rows[index].box.checked });
 const HINTS = {
   move: "Drag to move the image.",
   brush: "Draw to add to the class.",
@@ -24,8 +24,8 @@ const OBJECT_HINTS = {
 
 export function setCorrect(on) {
   editor.active = on;
-  at("palette").hidden = at("hint").hidden = !on;
-  at("correct").setAttribute("aria-pressed", on);
+  byId("palette").hidden = byId("hint").hidden = !on;
+  byId("correct").setAttribute("aria-pressed", on);
   if (on) compare(null);
   if (on) chooseClass(editor.index);
   setTool(on && editor.tool === "move" ? "brush" : editor.tool);
@@ -33,16 +33,16 @@ export function setCorrect(on) {
 
 export function setTool(tool) {
   editor.use(tool);
-  for (const button of at("kinds").children) button.setAttribute("aria-pressed", button.dataset.tool === tool);
-  at("size-field").hidden = !["brush", "eraser"].includes(tool);
-  at("scroller").classList.toggle("drawing", editor.drawing);
-  at("hint").textContent = (state.model?.objects && OBJECT_HINTS[tool]) || HINTS[tool];
+  for (const button of byId("kinds").children) button.setAttribute("aria-pressed", button.dataset.tool === tool);
+  byId("size-field").hidden = !["brush", "eraser"].includes(tool);
+  byId("scroller").classList.toggle("drawing", editor.drawing);
+  byId("hint").textContent = (state.model?.objects && OBJECT_HINTS[tool]) || HINTS[tool];
 }
 
 export function setSize(size) {
   editor.resize(size);
-  at("size").value = editor.size;
-  at("size-text").textContent = `${editor.size} px`;
+  byId("size").value = editor.size;
+  byId("size-text").textContent = `${editor.size} px`;
 }
 
 export function chooseClass(index) {
@@ -57,9 +57,9 @@ export function chooseClass(index) {
 function chosen() {
   const { index, object } = editor;
   state.chosen = [index, object];
-  at("class").value = index;
-  at("patch").style.background = state.rows[index].colour;
-  at("object").textContent = object || "new";
+  byId("class").value = index;
+  byId("patch").style.background = state.rows[index].colour;
+  byId("object").textContent = object || "new";
   if (state.model.objects) draw();
 }
 
@@ -84,16 +84,16 @@ export async function saveCurrent() {
     await download();
     return;
   }
-  at("save").disabled = true;
+  byId("save").disabled = true;
   const { changes } = item;
   try {
     const { files } = await save(item.file, item.page, runsByClass(item, state.model.classes));
     Object.assign(item, { saved: true, unsaved: item.changes !== changes }); // it may have been edited meanwhile
-    say(`Saved ${files.join(", ")}.`);
+    showStatus(`Saved ${files.join(", ")}.`);
   } catch (error) {
-    say(`Not saved: ${error.message}`);
+    showStatus(`Not saved: ${error.message}`);
   }
-  at("save").disabled = false;
+  byId("save").disabled = false;
   write(item);
 }
 
@@ -104,23 +104,23 @@ export async function saveAndNext() {
 }
 
 export async function download() {
-  const chosen = { one: [state.current], all: items.all.filter(({ state }) => state !== "failed"), edited: items.all.filter(({ edited }) => edited) }[at("scope").value];
+  const chosen = { one: [state.current], all: items.all.filter(({ state }) => state !== "failed"), edited: items.all.filter(({ edited }) => edited) }[byId("scope").value];
   if (!chosen.length) {
-    say("No image has been corrected yet.");
+    showStatus("No image has been corrected yet.");
     return;
   }
-  at("download").disabled = true;
+  byId("download").disabled = true;
   try {
-    for (const item of chosen) await items.load(item, { shown: at("form").value === "overlay" });
+    for (const item of chosen) await items.load(item, { shown: byId("form").value === "overlay" });
     const ready = chosen.map((item) => ({ ...item, layers: item.layers, overlay: () => overlay(item) }));
-    const [name, content] = await makeDownload(at("form").value, ready, state.model);
+    const [name, content] = await makeDownload(byId("form").value, ready, state.model);
     keep(new Blob([content]), name);
-    if (!["overlay", "areas"].includes(at("form").value)) for (const item of chosen) Object.assign(item, { unsaved: false });
+    if (!["overlay", "areas"].includes(byId("form").value)) for (const item of chosen) Object.assign(item, { unsaved: false });
     chosen.forEach(write);
   } catch (error) {
-    say(`Nothing was downloaded: ${error.message}`);
+    showStatus(`Nothing was downloaded: ${error.message}`);
   }
-  at("download").disabled = false;
+  byId("download").disabled = false;
 }
 
 export function keep(blob, name) {

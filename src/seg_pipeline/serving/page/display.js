@@ -1,21 +1,21 @@
 // How the shown image looks: masks, opacity, window and level, comparison. The settings go into the address.
 
-import { at, make, number, short, state } from "./common.js";
+import { byId, make, number, short, state } from "./common.js";
 import { layerOf, paint, paintMap } from "./image/masks.js";
 import { follow, Viewer } from "./image/viewer.js";
 import { writeSettings } from "./link.js";
 
-export const viewer = new Viewer(at("scroller"), at("sheet"), (zoom) => {
-  at("zoom").textContent = `${Math.round(100 * zoom)}%`;
+export const viewer = new Viewer(byId("scroller"), byId("sheet"), (zoom) => {
+  byId("zoom").textContent = `${Math.round(100 * zoom)}%`;
 });
 
 export function draw(box) {
-  if (state.current?.layers) paint(at("fill"), at("line"), state.hidden ? [] : shownClasses(state.current, state.chosen), box);
+  if (state.current?.layers) paint(byId("fill"), byId("line"), state.hidden ? [] : shownClasses(state.current, state.chosen), box);
 }
 
 /** The map of the uncertainty, or of the spread of the folds, between the image and its masks. */
 export function drawMap() {
-  paintMap(at("map"), state.current?.view?.doubts[state.settings.map]);
+  paintMap(byId("map"), state.current?.view?.doubts[state.settings.map]);
 }
 
 /** The classes to paint of an item. */
@@ -36,14 +36,14 @@ export function drawPicture() {
   const [low, high] = windowOf(state.current.view);
   const { value_range: range } = state.current.answer.image;
   const [start, end] = levels.whole;
-  Object.assign(at("level"), { min: start, max: end, value: (low + high) / 2 });
-  Object.assign(at("width"), { min: 1, max: Math.max(1, end - start), value: high - low });
+  Object.assign(byId("level"), { min: start, max: end, value: (low + high) / 2 });
+  Object.assign(byId("width"), { min: 1, max: Math.max(1, end - start), value: high - low });
   const unit = range ? (range[1] - range[0]) / 65535 : 1;
   const text = (value) => (unit < 0.1 ? short.format(value) : number.format(Math.round(value)));
-  at("level-text").textContent = text((range?.[0] ?? 0) + (unit * (low + high)) / 2);
-  at("width-text").textContent = text(unit * (high - low));
-  at("auto").disabled = !state.settings.window;
-  levels.draw(at("picture"), [low, high]);
+  byId("level-text").textContent = text((range?.[0] ?? 0) + (unit * (low + high)) / 2);
+  byId("width-text").textContent = text(unit * (high - low));
+  byId("auto").disabled = !state.settings.window;
+  levels.draw(byId("picture"), [low, high]);
 }
 
 export function setWindow(level, width) {
@@ -59,24 +59,24 @@ export function dragWindow(event) {
   const [low, high] = windowOf(state.current.view);
   const [start, end] = state.current.view.levels.whole;
   const per = (end - start || 1) / 500;
-  follow(at("scroller"), event, (to) => setWindow((low + high) / 2 + (event.clientY - to.clientY) * per, high - low + (to.clientX - event.clientX) * per));
+  follow(byId("scroller"), event, (to) => setWindow((low + high) / 2 + (event.clientY - to.clientY) * per, high - low + (to.clientX - event.clientX) * per));
 }
 
 export function setOpacity() {
-  state.settings.opacity = Number(at("opacity").value);
-  at("fill").style.opacity = state.settings.opacity / 100;
-  at("opacity-text").textContent = `${state.settings.opacity} %`;
+  state.settings.opacity = Number(byId("opacity").value);
+  byId("fill").style.opacity = state.settings.opacity / 100;
+  byId("opacity-text").textContent = `${state.settings.opacity} %`;
 }
 
 /** Masks right of `share` percent of the image only; null: everywhere. */
 export function compare(share) {
   state.settings.compare = share === null ? null : Math.max(0, Math.min(100, share));
   const on = state.settings.compare !== null;
-  at("divider").hidden = !on;
-  at("divider").style.left = `${state.settings.compare}%`;
-  at("divider").setAttribute("aria-valuenow", Math.round(state.settings.compare));
-  at("compare").setAttribute("aria-pressed", on);
-  for (const id of ["fill", "line"]) at(id).style.clipPath = on ? `inset(0 0 0 ${state.settings.compare}%)` : "";
+  byId("divider").hidden = !on;
+  byId("divider").style.left = `${state.settings.compare}%`;
+  byId("divider").setAttribute("aria-valuenow", Math.round(state.settings.compare));
+  byId("compare").setAttribute("aria-pressed", on);
+  for (const id of ["fill", "line"]) byId(id).style.clipPath = on ? `inset(0 0 0 ${state.settings.compare}%)` : "";
   remember();
 }
 
@@ -84,7 +84,7 @@ export function remember() {
   if (!state.rows.length) return;
   state.settings.hidden = state.rows.filter((row) => !row.box.checked).map((row) => row.name);
   state.settings.thresholds = Object.fromEntries(state.rows.filter((row) => row.threshold !== row.usual).map((row) => [row.name, row.threshold]));
-  state.settings.form = at("form").selectedIndex > 0 ? at("form").value : null;
+  state.settings.form = byId("form").selectedIndex > 0 ? byId("form").value : null;
   writeSettings(state.settings);
 }
 

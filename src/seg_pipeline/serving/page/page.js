@@ -2,7 +2,7 @@
 
 import { readExample, readModel, rememberToken } from "./api.js";
 import { makeRow, reset } from "./classes.js";
-import { at, make, number, say, show, state, tell } from "./common.js";
+import { byId, make, number, show, showProblem, showStatus, state } from "./common.js";
 import { chooseClass, download, editor, revert, saveAndNext, saveCurrent, setCorrect, setSize, setTool } from "./correction.js";
 import { compare, draw, drawMap, dragWindow, drawPicture, remember, setOpacity, setWindow, viewer } from "./display.js";
 import { formsOf } from "./image/exports.js";
@@ -14,37 +14,37 @@ async function start() {
   try {
     state.model = await readModel();
   } catch (error) {
-    at("token").hidden = error.status !== 401;
-    at("drop").hidden = error.status === 401;
-    if (error.status !== 401 || sessionStorage.length) tell("The model could not be loaded", error.message);
+    byId("token").hidden = error.status !== 401;
+    byId("drop").hidden = error.status === 401;
+    if (error.status !== 401 || sessionStorage.length) showProblem("The model could not be loaded", error.message);
     return;
   }
-  tell();
-  at("token").hidden = true;
+  showProblem();
+  byId("token").hidden = true;
   show("drop");
   const { classes, limits, task, provenance, examples, saves } = state.model;
-  at("about").textContent = `${classes.length} ${classes.length === 1 ? "class" : "classes"}, ${
+  byId("about").textContent = `${classes.length} ${classes.length === 1 ? "class" : "classes"}, ${
     task === "multilabel" ? "which may overlap" : "one per pixel"
   }`;
-  at("limits").textContent = `${limits.formats.join(", ")}; up to ${number.format(limits.max_bytes / 1e6)} MB and ${number.format(
+  byId("limits").textContent = `${limits.formats.join(", ")}; up to ${number.format(limits.max_bytes / 1e6)} MB and ${number.format(
     Math.round(limits.max_pixels / 1e5) / 10,
   )} million pixels. Grey or colour, 8 or 16 bits; files of several pages too.`;
-  at("model").textContent = describe(provenance, state.model.input);
-  at("kept").textContent = saves
+  byId("model").textContent = describe(provenance, state.model.input);
+  byId("kept").textContent = saves
     ? "Images are processed in memory; this server stores those that you save, with their masks."
     : "Images are processed in memory on this server and are not stored.";
-  at("examples").hidden = !examples.length;
-  at("examples").textContent = `Try ${examples.length === 1 ? "an example" : `${examples.length} examples`}`;
-  at("save").hidden = at("save-next").hidden = !saves;
-  at("object-field").hidden = at("pick").hidden = !state.model.objects;
-  at("of-folds").hidden = state.model.networks < 2;
+  byId("examples").hidden = !examples.length;
+  byId("examples").textContent = `Try ${examples.length === 1 ? "an example" : `${examples.length} examples`}`;
+  byId("save").hidden = byId("save-next").hidden = !saves;
+  byId("object-field").hidden = byId("pick").hidden = !state.model.objects;
+  byId("of-folds").hidden = state.model.networks < 2;
   if (state.model.networks < 2 && state.settings.map === "spread") state.settings.map = null;
-  at("map-of").value = state.settings.map ?? "";
+  byId("map-of").value = state.settings.map ?? "";
   state.rows = classes.map(makeRow);
-  at("classes").replaceChildren(...state.rows.flatMap((row) => row.elements));
-  at("class").replaceChildren(...classes.map(({ name }, index) => make("option", { value: index }, name)));
-  at("form").replaceChildren(...formsOf(state.model).map(([name, title]) => make("option", { value: name }, title)));
-  if (formsOf(state.model).some(([name]) => name === state.settings.form)) at("form").value = state.settings.form;
+  byId("classes").replaceChildren(...state.rows.flatMap((row) => row.elements));
+  byId("class").replaceChildren(...classes.map(({ name }, index) => make("option", { value: index }, name)));
+  byId("form").replaceChildren(...formsOf(state.model).map(([name, title]) => make("option", { value: name }, title)));
+  if (formsOf(state.model).some(([name]) => name === state.settings.form)) byId("form").value = state.settings.form;
   chooseClass(0);
 }
 
@@ -64,15 +64,15 @@ const KEYS = {
   ",": () => step(-1), ".": () => step(1), "+": () => viewer.by(1.25), "=": () => viewer.by(1.25), "-": () => viewer.by(0.8), 0: () => viewer.fit(),
   m: () => { state.hidden = !state.hidden; draw(); },
   c: () => setCorrect(!editor.active),
-  "?": () => at("help").showModal(),
+  "?": () => byId("help").showModal(),
 };
 const TOOLS = { v: "move", b: "brush", e: "eraser", p: "polygon", f: "fill", o: "pick" };
 
 document.addEventListener("keydown", (event) => {
-  if (at("help").open || !state.current || event.altKey || event.target.matches("select, input:not([type=range], [type=checkbox])")) return;
+  if (byId("help").open || !state.current || event.altKey || event.target.matches("select, input:not([type=range], [type=checkbox])")) return;
   const name = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   let done = true;
-  if (at("view").hidden) { // a rejected image
+  if (byId("view").hidden) { // a rejected image
     if (!",.?".includes(name) || event.ctrlKey) return;
     KEYS[name]();
   } else if (event.ctrlKey || event.metaKey) {
@@ -92,11 +92,11 @@ document.addEventListener("keydown", (event) => {
   if (done) event.preventDefault();
 });
 for (const id of ["file", "folder"]) {
-  at(id).addEventListener("change", () => {
+  byId(id).addEventListener("change", () => {
     const files = [...at(id).files].map((file) => [file, file.webkitRelativePath.split("/").slice(1).join("/") || file.name]);
     if (id === "folder") files.sort(([, a], [, b]) => a.localeCompare(b, undefined, { numeric: true }));
     take(files);
-    at(id).value = ""; // allows choosing the same file again
+    byId(id).value = ""; // allows choosing the same file again
   });
 }
 for (const name of ["dragenter", "dragover"]) {
@@ -112,52 +112,52 @@ document.addEventListener("drop", async (event) => {
   take(await droppedFiles(event.dataTransfer));
 });
 document.addEventListener("paste", (event) => take([...event.clipboardData.files].map((file) => [file, file.name])));
-at("examples").addEventListener("click", async () => {
+byId("examples").addEventListener("click", async () => {
   try {
     take(await Promise.all(state.model.examples.map(async (name, index) => [await readExample(index, name), name])));
   } catch (error) {
-    tell("The examples could not be loaded", error.message);
+    showProblem("The examples could not be loaded", error.message);
   }
 });
-at("token").addEventListener("submit", (event) => {
+byId("token").addEventListener("submit", (event) => {
   event.preventDefault();
-  rememberToken(at("token-text").value);
+  rememberToken(byId("token-text").value);
   start();
 });
 const clicks = {
   larger: () => viewer.by(1.25), smaller: () => viewer.by(0.8), fit: () => viewer.fit(), previous: () => step(-1), next: () => step(1),
   compare: () => compare(state.settings.compare === null ? 50 : null), correct: () => setCorrect(!editor.active),
-  undo: () => editor.undo(), redo: () => editor.redo(), download, save: saveCurrent, "save-next": saveAndNext, keys: () => at("help").showModal(),
+  undo: () => editor.undo(), redo: () => editor.redo(), download, save: saveCurrent, "save-next": saveAndNext, keys: () => byId("help").showModal(),
   auto: () => { state.settings.window = null; drawPicture(); remember(); },
   revert, remove, reset, "new-object": () => editor.choose(editor.index, 0),
   link: async () => {
     remember();
-    await navigator.clipboard.writeText(location.href).then(() => say("The link is in the clipboard."), () => say(`The link: ${location.href}`));
+    await navigator.clipboard.writeText(location.href).then(() => showStatus("The link is in the clipboard."), () => showStatus(`The link: ${location.href}`));
   },
 };
-for (const [id, action] of Object.entries(clicks)) at(id).addEventListener("click", action);
-for (const button of at("kinds").children) button.addEventListener("click", () => setTool(button.dataset.tool));
-at("opacity").addEventListener("input", () => { setOpacity(); remember(); });
-for (const id of ["level", "width"]) at(id).addEventListener("input", () => setWindow(Number(at("level").value), Number(at("width").value)));
-at("size").addEventListener("input", () => setSize(Number(at("size").value)));
-at("class").addEventListener("change", () => chooseClass(Number(at("class").value)));
-at("form").addEventListener("change", remember);
-at("order").addEventListener("change", list);
-at("map-of").addEventListener("change", async () => {
-  state.settings.map = at("map-of").value || null;
+for (const [id, action] of Object.entries(clicks)) byId(id).addEventListener("click", action);
+for (const button of byId("kinds").children) button.addEventListener("click", () => setTool(button.dataset.tool));
+byId("opacity").addEventListener("input", () => { setOpacity(); remember(); });
+for (const id of ["level", "width"]) byId(id).addEventListener("input", () => setWindow(Number(byId("level").value), Number(byId("width").value)));
+byId("size").addEventListener("input", () => setSize(Number(byId("size").value)));
+byId("class").addEventListener("change", () => chooseClass(Number(byId("class").value)));
+byId("form").addEventListener("change", remember);
+byId("order").addEventListener("change", list);
+byId("map-of").addEventListener("change", async () => {
+  state.settings.map = byId("map-of").value || null;
   remember();
   const item = state.current;
-  await items.load(item).catch(({ message }) => say(`The map could not be loaded: ${message}`));
+  await items.load(item).catch(({ message }) => showStatus(`The map could not be loaded: ${message}`));
   if (item === state.current) drawMap();
 });
-at("scroller").addEventListener("contextmenu", (event) => event.preventDefault());
-at("scroller").addEventListener("pointerdown", dragWindow);
-at("divider").addEventListener("pointerdown", (event) => {
+byId("scroller").addEventListener("contextmenu", (event) => event.preventDefault());
+byId("scroller").addEventListener("pointerdown", dragWindow);
+byId("divider").addEventListener("pointerdown", (event) => {
   event.preventDefault();
-  at("divider").focus();
-  follow(at("divider"), event, (to) => compare((100 * viewer.point(to)[0]) / viewer.width));
+  byId("divider").focus();
+  follow(byId("divider"), event, (to) => compare((100 * viewer.point(to)[0]) / viewer.width));
 });
-at("divider").addEventListener("keydown", (event) => {
+byId("divider").addEventListener("keydown", (event) => {
   const to = { ArrowLeft: state.settings.compare - 2, ArrowRight: state.settings.compare + 2, Home: 0, End: 100 }[event.key];
   if (to === undefined) return;
   event.preventDefault();
@@ -167,7 +167,7 @@ at("divider").addEventListener("keydown", (event) => {
 window.addEventListener("beforeunload", (event) => {
   if (items.all.some(({ unsaved }) => unsaved)) event.preventDefault();
 });
-at("opacity").value = state.settings.opacity;
+byId("opacity").value = state.settings.opacity;
 setOpacity();
 setSize(8);
 compare(state.settings.compare);

@@ -1,7 +1,7 @@
 // The list of images, and the one that is shown.
 
 import { fill, pairs, restart, thresholds } from "./classes.js";
-import { at, make, number, say, short, show, state, tell } from "./common.js";
+import { byId, make, number, short, show, showProblem, showStatus, state } from "./common.js";
 import { editor } from "./correction.js";
 import { draw, drawMap, drawPicture, viewer } from "./display.js";
 import { measureOf } from "./image/exports.js";
@@ -11,22 +11,22 @@ export const items = new Items({ query: { key: () => JSON.stringify(thresholds()
 
 export function take(files) {
   if (!state.model || !files.length) return;
-  tell();
+  showProblem();
   const [added, left] = items.add(files);
-  say(left ? `${number.format(left)} other ${left === 1 ? "file was" : "files were"} skipped: not an image by name.` : "");
+  showStatus(left ? `${number.format(left)} other ${left === 1 ? "file was" : "files were"} skipped: not an image by name.` : "");
   if (added.length) open(added[0]);
 }
 
 export function list() {
-  at("queue").hidden = !items.all.length;
-  at("number").textContent = items.all.length > 1 ? items.all.length : "";
-  at("items").replaceChildren(...ordered().map((item) => (item.element ??= makeEntry(item))));
+  byId("queue").hidden = !items.all.length;
+  byId("number").textContent = items.all.length > 1 ? items.all.length : "";
+  byId("items").replaceChildren(...ordered().map((item) => (item.element ??= makeEntry(item))));
   items.all.forEach(write);
   placed();
 }
 
 export function ordered() {
-  if (at("order").value === "added") return items.all;
+  if (byId("order").value === "added") return items.all;
   const doubt = (item) => item.answer?.uncertainty ?? -1;
   return [...items.all].sort((a, b) => doubt(b) - doubt(a));
 }
@@ -58,15 +58,15 @@ export function write(item) {
 export function updated(item) {
   if (item.removed) return;
   write(item);
-  if (item.answer?.uncertainty >= 0) at("order-field").hidden = false;
-  if (at("order").value !== "added") list();
+  if (item.answer?.uncertainty >= 0) byId("order-field").hidden = false;
+  if (byId("order").value !== "added") list();
 }
 
 export function placed() {
   const place = ordered().indexOf(state.current);
-  at("place").textContent = `${place + 1} / ${items.all.length}`;
-  at("previous").disabled = place < 1;
-  at("next").disabled = place + 1 >= items.all.length;
+  byId("place").textContent = `${place + 1} / ${items.all.length}`;
+  byId("previous").disabled = place < 1;
+  byId("next").disabled = place + 1 >= items.all.length;
 }
 
 export function step(by) {
@@ -85,8 +85,8 @@ export function remove() {
     return;
   }
   show("drop");
-  say("");
-  at("table").classList.add("idle");
+  showStatus("");
+  byId("table").classList.add("idle");
 }
 
 export async function open(item) {
@@ -98,10 +98,10 @@ export async function open(item) {
   for (const one of [before, item]) if (one) write(one);
   item.element.scrollIntoView({ block: "nearest" });
   placed();
-  tell();
+  showProblem();
   if (!item.view) {
     if (!before?.view) show("busy");
-    at("busy").lastElementChild.textContent = item.path;
+    byId("busy").lastElementChild.textContent = item.path;
   }
   try {
     await items.load(item);
@@ -122,13 +122,13 @@ export function display(item) {
   const { height, width, bits, channels, format, spacing } = answer.image;
   view.used = performance.now();
   show("view");
-  for (const canvas of at("sheet").querySelectorAll("canvas")) Object.assign(canvas, { width, height });
-  at("pad").setAttribute("viewBox", `0 0 ${width} ${height}`);
+  for (const canvas of byId("sheet").querySelectorAll("canvas")) Object.assign(canvas, { width, height });
+  byId("pad").setAttribute("viewBox", `0 0 ${width} ${height}`);
   const facts = [`${width} × ${height}`, `${bits} bits ${channels === 1 ? "grey" : "colour"}`, format];
   if (spacing) facts.push(`${short.format(spacing[1])} × ${short.format(spacing[0])} mm`);
-  at("name").replaceChildren(item.title.textContent, make("span", { className: "soft" }, facts.join(", ")));
-  at("table").classList.remove("idle");
-  at("table").classList.toggle("spaced", Boolean(spacing));
+  byId("name").replaceChildren(item.title.textContent, make("span", { className: "soft" }, facts.join(", ")));
+  byId("table").classList.remove("idle");
+  byId("table").classList.toggle("spaced", Boolean(spacing));
   viewer.open(width, height);
   editor.open(item);
   drawPicture();
@@ -136,7 +136,7 @@ export function display(item) {
   refresh();
   const found = answer.classes.filter((one) => one.area).map((one) => one.name);
   const doubt = answer.uncertainty >= 0 ? ` Uncertainty ${answer.uncertainty.toFixed(2)}.` : "";
-  say(`Network: ${short.format(answer.network_ms)} ms, ${item.seconds.toFixed(1)} s in total. Found: ${found.join(", ") || "none of the classes"}.${doubt}`);
+  showStatus(`Network: ${short.format(answer.network_ms)} ms, ${item.seconds.toFixed(1)} s in total. Found: ${found.join(", ") || "none of the classes"}.${doubt}`);
 }
 
 /** Draw the masks of the shown image and write their numbers. */
@@ -153,10 +153,10 @@ export function describe() {
     fill(row, counted ? measureOf(state.current, index, edited ? null : view?.maps[index]) : one);
     if (row.slider) row.slider.disabled = state.current.edited;
   });
-  for (const [id, stack] of [["undo", state.current.undo], ["redo", state.current.redo]]) at(id).disabled = !stack.length;
-  at("revert").disabled = !state.current.edited;
-  at("save").disabled = false;
-  at("reset").hidden = state.current.edited || state.rows.every((row) => row.threshold === row.usual);
+  for (const [id, stack] of [["undo", state.current.undo], ["redo", state.current.redo]]) byId(id).disabled = !stack.length;
+  byId("revert").disabled = !state.current.edited;
+  byId("save").disabled = false;
+  byId("reset").hidden = state.current.edited || state.rows.every((row) => row.threshold === row.usual);
 }
 
 export function reason({ file, problem }) {
@@ -165,9 +165,9 @@ export function reason({ file, problem }) {
 }
 
 export function refuse(item) {
-  say("");
+  showStatus("");
   show("drop");
-  at("table").classList.add("idle");
-  at("reset").hidden = true;
-  tell(`${item.path} was rejected`, reason(item));
+  byId("table").classList.add("idle");
+  byId("reset").hidden = true;
+  showProblem(`${item.path} was rejected`, reason(item));
 }
