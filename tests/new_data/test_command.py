@@ -442,6 +442,20 @@ def test_real_data(data, options, form, make):
         assert given["dataset"]["unlabelled_pixels"] == "ignore"
 
 
+@pytest.mark.slow
+def test_a_failed_trial_does_not_advise_to_resume_it(make, tmp_path):
+    for folder, values in (("images", 90), ("labels", 1)):
+        (tmp_path / folder).mkdir()
+        volume = np.zeros((6, 5, 3), np.int16)
+        volume[1, 2] = values
+        for frame in ("p1_a", "p1_b"):
+            nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), tmp_path / folder / f"{frame}.nii.gz")
+    status, told, _ = make(tmp_path, "--group", "1")
+    assert status == 1
+    assert "data_processing failed: 1 group" in told  # one patient cannot be in three splits
+    assert "--from-nodes" not in told
+
+
 def test_a_failed_trial_names_the_folder_of_the_data(monkeypatch, tmp_path):
     def failing(*_):
         raise DatasetError(

@@ -14,6 +14,7 @@ from seg_pipeline.new_data.command import num_images
 from seg_pipeline.new_data.fitting import Facts
 from seg_pipeline.new_data.layouts import volumes
 from seg_pipeline.new_data.scanning import scan
+from seg_pipeline.new_data.splits import with_splits
 from seg_pipeline.segmentation.formats.volume_cases import find_cases
 from seg_pipeline.segmentation.formats.volumes import Case, Cutting, index_volumes
 from seg_pipeline.segmentation.images.masks import decode_rle
@@ -72,6 +73,18 @@ def test_the_decathlons_dataset_json_names_the_classes(tmp_path, capsys):
     plan, _ = plan_of(tmp_path)
     assert plan.classes.values == {"spleen": 1, "other": 2}
     assert len(plan.cases) == 3
+
+
+@pytest.mark.parametrize(
+    ("names", "split"),
+    [(("p0", "p1", "p2"), {}), (("p0", "p1"), {"shares": {"train": 0.7, "val": 0.3, "test": 0.0}})],
+)
+def test_two_patients_have_no_test_split(tmp_path, capsys, names, split):
+    write(tmp_path, LABELS, names=names)
+    plan, _ = plan_of(tmp_path)
+    ask = Asker({}, interactive=False)
+    assert with_splits(plan, scan(tmp_path), {}, ask).split == split
+    assert ask.decisions == ["splits: two groups give train and val, and no test split"] * (len(names) == 2)
 
 
 @pytest.mark.parametrize("nnunet", [False, True])

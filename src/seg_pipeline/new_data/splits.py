@@ -18,7 +18,7 @@ def with_splits(plan: Plan, contents: Contents, tables: dict[str, Table], ask: A
     """The plan with the split that the data gives, if it is one and the user wants it."""
     entry = plan.catalog["image_files"]
     if not plan.pictures or "glob" not in entry:
-        return plan
+        return _of_few_groups(plan, len(set(plan.groups)), ask)
     folder = plan.raw_root / entry["filepath"].removeprefix(RAW).lstrip("/")
     files = index_files(folder, glob=entry["glob"], pattern=entry["pattern"], columns=entry.get("columns"))
     files = files.dropna(subset="image_id").drop_duplicates("image_id")
@@ -57,10 +57,15 @@ def with_splits(plan: Plan, contents: Contents, tables: dict[str, Table], ask: A
         break
     catalog = {name: one for name, one in plan.catalog.items() if name != "predefined_splits"}
     plan = replace(plan, catalog=catalog, splits=None, split={})
-    if group.nunique() == 2:
-        ask.decide("splits: two groups give train and val, and no test split; --group none draws single images")
-        return replace(plan, split={"shares": {"train": 0.7, "val": 0.3, "test": 0.0}})
-    return plan
+    return _of_few_groups(plan, group.nunique(), ask)
+
+
+def _of_few_groups(plan: Plan, number: int, ask: Asker) -> Plan:
+    if number != 2:
+        return plan
+    singly = "" if plan.cases else "; --group none draws single images"
+    ask.decide(f"splits: two groups give train and val, and no test split{singly}")
+    return replace(plan, split={"shares": {"train": 0.7, "val": 0.3, "test": 0.0}})
 
 
 def _without_groups(entry: Entry) -> Entry:

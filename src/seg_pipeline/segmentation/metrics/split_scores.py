@@ -38,7 +38,8 @@ def scored_rows(manifest: pd.DataFrame) -> pd.DataFrame:
         rows = manifest[manifest["split"] == split]
         if len(rows):
             return rows
-        log.warning("the %s split is empty", split)
+        scored = ", so the validation split is scored, too well: epoch and postprocessing were chosen on it"
+        log.warning("the %s split is empty%s", split, scored if split == "test" else "")
     raise ValueError(
         "no image to score: the test and the validation split are empty; set `data_processing.split.shares.test` or "
         "`val` above 0, or put images into them, and run data_processing again"
