@@ -12,6 +12,7 @@ from seg_pipeline.segmentation.manifest.findings import (
     quarantine,
     reconcile,
     refuse_dropped,
+    same_texts,
 )
 
 
@@ -96,3 +97,13 @@ def test_what_is_neither_kept_nor_found_stops_the_run(lost, text):
     found = [finding for index, finding in enumerate(ALL_FOUND) if index != lost]
     with pytest.raises(ValueError, match=f"{text}; this is a bug in seg_pipeline; please report it"):
         reconcile(len(METADATA), ANNOTATIONS, FILES, KEPT, findings_table(found))
+
+
+@pytest.mark.parametrize("kind", ["str", "object", "large_string[pyarrow]"])
+def test_texts_are_compared_however_a_column_is_stored(kind):
+    texts = pd.Series(["a", "b", "c"], dtype=kind)
+    pieces = pd.concat([texts[:1], texts[1:]], ignore_index=True)
+    assert same_texts(texts, pieces)
+    assert same_texts(pieces, pd.Series(["a", "b", "c"], dtype="str"))
+    assert not same_texts(pieces, texts.iloc[::-1])
+    assert not same_texts(pieces, texts[:2])

@@ -128,10 +128,14 @@ def duplicated_text(values: pd.Series, keep: Literal["first", False] = "first") 
 def same_texts(one: pd.Series, other: pd.Series) -> bool:
     """Whether two columns hold the same texts in the same order."""
     starts = range(0, len(one), BLOCK)
-    pairs = ([side.iloc[start : start + BLOCK].array for side in (one, other)] for start in starts)
-    return len(one) == len(other) and all(
-        pa.array(first, pa.large_string()).equals(pa.array(second, pa.large_string())) for first, second in pairs
-    )
+    pairs = ([_in_arrow(side.iloc[start : start + BLOCK]) for side in (one, other)] for start in starts)
+    return len(one) == len(other) and all(first.equals(second) for first, second in pairs)
+
+
+def _in_arrow(texts: pd.Series) -> pa.Array:
+    """In one piece, although a column that was concatenated has several."""
+    found = pa.array(texts.array, pa.large_string())
+    return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
 
 
 def _value(row: dict, name: str) -> Any:
