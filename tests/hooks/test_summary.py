@@ -207,3 +207,9 @@ def test_the_report_is_named_where_there_is_one(tmp_path, capsys):
 def test_images_that_could_not_be_predicted_are_counted(number, lines):
     findings = pd.DataFrame({"reason": [f"{one}.png: no such file" for one in range(number)]})
     assert list(unpredicted_lines(findings)) == lines
+
+
+def test_a_class_that_few_images_show_is_scored_in_them():
+    classes = {"ship": {"dice": 0.9, "iou": 0.8, "num_images": 3}, "sea": {"dice": 1.0, "iou": 1.0, "num_images": 12}}
+    lines = list(score_lines({"num_images": 12, "classes": classes}))
+    assert lines[1:] == ["  ship  Dice 0.900  IoU 0.800  in 3 of them", "  sea   Dice 1.000  IoU 1.000"]

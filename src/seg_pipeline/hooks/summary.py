@@ -78,7 +78,9 @@ def score_lines(scores: dict[str, Any]) -> Iterator[str]:
     classes = scores.get("classes", {})
     width = max(map(len, classes), default=0)
     for name, class_scores in list(classes.items())[:MAX_CLASSES]:
-        yield f"  {name:{width}}  Dice {_score(class_scores.get('dice'))}  IoU {_score(class_scores.get('iou'))}"
+        number = class_scores.get("num_images", scores.get("num_images"))
+        where = f"  in {number} of them" if number != scores.get("num_images") else ""
+        yield f"  {name:{width}}  Dice {_score(class_scores.get('dice'))}  IoU {_score(class_scores.get('iou'))}{where}"
     if len(classes) > MAX_CLASSES:
         yield f"  and {len(classes) - MAX_CLASSES} more classes"
 

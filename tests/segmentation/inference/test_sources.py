@@ -127,6 +127,9 @@ def test_what_is_not_there_is_told(tmp_path):
     (tmp_path / "notes.md").write_text("x")
     with pytest.raises(ValueError, match=r"no image among its 1 files, such as notes.md; image files end in \.bmp"):
         find_images(tmp_path)
+    (tmp_path / "scan.nii.gz").write_text("x")
+    with pytest.raises(ValueError, match=r"in a list; of volumes, write the slices as 16-bit PNG or TIFF$"):
+        find_images(tmp_path)
     (tmp_path / "broken.parquet").write_text("x")
     with pytest.raises(ValueError, match=r"broken.parquet: cannot be read as a table \("):
         find_images(tmp_path / "broken.parquet")

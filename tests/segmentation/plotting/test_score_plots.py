@@ -180,7 +180,7 @@ def test_options_show_gain_and_cost():
             "gain": [0, 0.02],
             "gain_low": [0, 0.01],
             "gain_high": [0, 0.03],
-            "seconds_per_image": [0.02, 0.08],
+            "seconds_per_image": [0.02, 1.8126],
             "cost": [1, 4.0],
             "used": [False, True],
         }
@@ -188,7 +188,7 @@ def test_options_show_gain_and_cost():
     score, cost = saved(plotting.plot_prediction_options(options)).axes
     assert labels(score.yaxis) == ["plain", "\u25b6 flips"]
     assert texts(score) == ["0.800", "0.820, gain +0.0200 (+0.0100 to +0.0300)"]
-    assert texts(cost) == ["1.0x, 20 ms", "4.0x, 80 ms"]
+    assert texts(cost) == ["1.0x, 20 ms", "4.0x, 1,813 ms"]
     assert score.get_xlim() == (0, 1)  # the texts stand outside
 
 

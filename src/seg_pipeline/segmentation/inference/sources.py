@@ -92,10 +92,12 @@ def _images_in_folder(folder: Path, glob: str, source: str) -> tuple[pd.DataFram
     files = [folder / file for file in _without_results(folder, find_files(folder, glob))]
     images = [path for path in files if path.suffix.lower() in PICTURES]
     if not images:
+        volumes = any(".nii" in path.suffixes or path.suffix in (".nrrd", ".mha", ".mhd", ".dcm") for path in files)
+        told = "; of volumes, write the slices as 16-bit PNG or TIFF" if volumes else ""
         examples = f", such as {', '.join(path.name for path in files[:3])}" if files else ""
         raise ValueError(
             f"{source}: no image among its {len(files)} files{examples}; image files end in {', '.join(PICTURES)}, "
-            "others can be named in a list"
+            f"others can be named in a list{told}"
         )
     return _table(images, folder), len(files) - len(images)
 

@@ -121,7 +121,7 @@ def plot_prediction_options(options: pd.DataFrame) -> Figure:
     greys = ["0.3" if used else "0.65" for used in options["used"]]
     gains = [_gain_text(row) for row in options.to_dict("records")]
     times = [
-        f"{ratio:.1f}x, {1000 * seconds:,.3g} ms"
+        f"{ratio:.1f}x, {f'{1000 * seconds:,.0f}' if seconds > 0.1 else f'{1000 * seconds:.3g}'} ms"
         for ratio, seconds in options[["cost", "seconds_per_image"]].to_numpy()
     ]
     for axes, values, texts in [(score, options["score"], gains), (cost, options["cost"], times)]:
