@@ -11,20 +11,19 @@ import functools
 import itertools
 import os
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 from pandas.api import extensions
-from pyarrow import compute as pc
 from pyarrow import parquet
 
 from seg_pipeline.segmentation.storage.atomic import ScratchFolder, beside
+from seg_pipeline.segmentation.storage.column_sources import InMemory, StoredFile, by_group, open_arrow, value_sizes
 
 TEXTS = {"path", "file", "content_hash", "thumbnail", "key"}
 """Columns of images that stay on disk with the masks."""
@@ -34,99 +33,6 @@ BLOCK = 4096
 """Rows that are read at once."""
 GROUP = 4 * BLOCK
 """Rows per row group of a Parquet file: a reader holds one in memory twice."""
-
-
-@dataclass(frozen=True)
-class StoredFile:
-    """A column of a mapped Arrow file."""
-
-    path: str
-    column: str
-    length: int
-    nulls: int
-
-    @property
-    def kind(self) -> pa.DataType:
-        return _schema(self.path).field(self.column).type
-
-    def take(self, rows: np.ndarray) -> pa.Array:
-        starts, reader = _starts(self.path), _open(self.path)  # anew: pages read count as memory while a file is mapped
-        groups = np.searchsorted(starts, rows, side="right") - 1
-        return _by_group(
-            groups, lambda at, where: reader.get_batch(at)[self.column].take(pa.array(rows[where] - starts[at]))
-        )
-
-    def sizes(self) -> np.ndarray:
-        """Bytes of each text, or length of each list."""
-        reader = _open(self.path)
-        return np.concatenate(
-            [[0][:0], *(_sizes(reader.get_batch(at)[self.column]) for at in range(reader.num_record_batches))]
-        )
-
-    def value(self, row: int) -> Any:
-        starts = _starts(self.path)
-        at = int(np.searchsorted(starts, row, side="right")) - 1
-        return _kept_batch(self.path, at)[self.column][row - int(starts[at])].as_py()
-
-
-class InMemory(NamedTuple):
-    """Values that no file holds yet."""
-
-    values: pa.Array
-    length: int
-    nulls: int
-
-    @property
-    def kind(self) -> pa.DataType:
-        return self.values.type
-
-    def take(self, rows: np.ndarray) -> pa.Array:
-        return self.values.take(pa.array(rows))
-
-    def sizes(self) -> np.ndarray:
-        return _sizes(self.values)
-
-    def value(self, row: int) -> Any:
-        return self.values[row].as_py()
-
-
-def _sizes(values: pa.Array) -> np.ndarray:
-    measured = pc.list_value_length(values) if pa.types.is_list(values.type) else pc.binary_length(values)
-    return measured.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int32)
-
-
-def _open(path: str) -> pa.ipc.RecordBatchFileReader:
-    return pa.ipc.open_file(pa.memory_map(path))
-
-
-_kept_open = functools.lru_cache(maxsize=16)(_open)
-
-
-@functools.lru_cache(maxsize=64)
-def _schema(path: str) -> pa.Schema:
-    return _open(path).schema
-
-
-@functools.lru_cache(maxsize=4096)
-def _kept_batch(path: str, at: int) -> pa.RecordBatch:
-    return _kept_open(path).get_batch(at)
-
-
-@functools.lru_cache(maxsize=64)
-def _starts(path: str) -> np.ndarray:
-    """Row with which each batch of an Arrow file starts."""
-    reader = _open(path)
-    sizes = [reader.get_batch(at).num_rows for at in range(reader.num_record_batches)]
-    return np.cumsum([0, *sizes[:-1]], dtype=np.int64)
-
-
-def _by_group(groups: np.ndarray, read: Callable[[int, np.ndarray], pa.Array]) -> pa.Array:
-    """What ``read`` gives for the places of each group, in the order of the places."""
-    order = np.argsort(groups, kind="stable")
-    places = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
-    parts = [read(int(groups[where[0]]), where) for where in places]
-    whole = parts[0] if len(parts) == 1 else pa.concat_arrays(parts)
-    return whole if (np.diff(order) > 0).all() else whole.take(pa.array(np.argsort(order)))
 
 
 def is_large(rows: Sized) -> bool:
@@ -142,7 +48,7 @@ def as_stored(column: pd.Series) -> pd.Series:
 def _python_values(values: pa.Array) -> list:
     """As ``to_pylist``, a third of its time, with nan where a value is missing."""
     if pa.types.is_list(values.type):
-        ends = np.cumsum(_sizes(values)).tolist()
+        ends = np.cumsum(value_sizes(values)).tolist()
         flat = values.flatten().to_numpy(zero_copy_only=False).tolist()
         found: list = [flat[start:end] for start, end in itertools.pairwise([0, *ends])]
     else:
@@ -294,7 +200,7 @@ class StoredColumn(extensions.ExtensionArray):
 
         if not len(self):
             return pa.array([], kind)
-        return _by_group(np.searchsorted(starts, self._rows, side="right") - 1, read)
+        return by_group(np.searchsorted(starts, self._rows, side="right") - 1, read)
 
     def in_lists(self, ends: np.ndarray) -> "StoredColumn":
         """The texts from each of ``ends`` to the next one, as lists."""
@@ -340,7 +246,7 @@ class ColumnWriter:
     """
 
     def __init__(self, kind: pa.DataType | None = None) -> None:
-        self._path, self._kind = Path(_scratch().name, f"{next(_numbers)}.arrow"), kind or pa.large_string()
+        self._path, self._kind = Path(_folder(os.getpid()).name, f"{next(_numbers)}.arrow"), kind or pa.large_string()
         self._file = pa.ipc.new_file(str(self._path), pa.schema([pa.field("values", self._kind)]))
         self._places: list[np.ndarray] = []
         self._number = 0
@@ -362,7 +268,12 @@ class ColumnWriter:
 
 
 _numbers = itertools.count()
-_scratch = functools.lru_cache(maxsize=1)(ScratchFolder)
+
+
+@functools.cache
+def _folder(_process: int) -> ScratchFolder:
+    """For the files of one process, not of its forks."""
+    return ScratchFolder()
 
 
 def _remove_own(path: str, process: int) -> None:
@@ -438,7 +349,7 @@ def _unpacked(path: Path, file: parquet.ParquetFile, long: list[str]) -> dict[st
     """The columns ``long`` of a Parquet file, in an Arrow file beside it."""
     about = path.stat()
     target = path.with_name(f".{path.name}-{about.st_size}-{about.st_mtime_ns}.arrow")
-    if not target.exists() or not set(long) <= set(_open(str(target)).schema.names):  # an older version wrote it
+    if not target.exists() or not set(long) <= set(open_arrow(str(target)).schema.names):  # an older version wrote it
         fields = [pa.field(name, _stored_type(file.schema_arrow.field(name).type)) for name in long]
         with beside(target) as temporary, pa.ipc.new_file(str(temporary), pa.schema(fields)) as writer:
             for batch in file.iter_batches(BLOCK, columns=long):
@@ -449,7 +360,7 @@ def _unpacked(path: Path, file: parquet.ParquetFile, long: list[str]) -> dict[st
             if old != target:
                 with suppress(OSError):
                     old.unlink()
-    reader, number = _open(str(target)), file.metadata.num_rows
+    reader, number = open_arrow(str(target)), file.metadata.num_rows
     nulls = {
         name: sum(reader.get_batch(at)[name].null_count for at in range(reader.num_record_batches)) for name in long
     }
