@@ -5,7 +5,7 @@ import { makeRow, reset } from "./classes.js";
 import { byId, make, number, show, showProblem, showStatus, state } from "./common.js";
 import { chooseClass, download, editor, revert, saveAndNext, saveCurrent, setCorrect, setSize, setTool } from "./correction.js";
 import { compare, draw, drawMap, dragWindow, drawPicture, remember, setOpacity, setWindow, viewer } from "./display.js";
-import { formsOf } from "./image/exports.js";
+import { formatsOf } from "./image/exports.js";
 import { follow } from "./image/viewer.js";
 import { droppedFiles } from "./items.js";
 import { items, list, ordered, remove, step, take } from "./queue.js";
@@ -43,8 +43,8 @@ async function start() {
   state.rows = classes.map(makeRow);
   byId("classes").replaceChildren(...state.rows.flatMap((row) => row.elements));
   byId("class").replaceChildren(...classes.map(({ name }, index) => make("option", { value: index }, name)));
-  byId("form").replaceChildren(...formsOf(state.model).map(([name, title]) => make("option", { value: name }, title)));
-  if (formsOf(state.model).some(([name]) => name === state.settings.form)) byId("form").value = state.settings.form;
+  byId("form").replaceChildren(...formatsOf(state.model).map(([name, title]) => make("option", { value: name }, title)));
+  if (formatsOf(state.model).some(([name]) => name === state.settings.form)) byId("form").value = state.settings.form;
   chooseClass(0);
 }
 

@@ -1,4 +1,4 @@
-// What can be downloaded of the images in the list. An item has `file`, `stem`, `answer` and `layers`.
+// Download formats of the images in the list. An item has `file`, `stem`, `answer` and `layers`.
 
 import { png, zip } from "./files.js";
 import { encodeRuns, layerOf, measure } from "./masks.js";
@@ -6,24 +6,24 @@ import { objects } from "./shapes.js";
 
 const json = (content) => JSON.stringify(content, null, 1);
 
-/** The forms, in the order in which they are offered: [name, title, files of an item]. */
-export function formsOf({ task, classes, objects: numbered }) {
-  const ofClasses = (item) => Promise.all(classes.map(async ({ folder }, index) =>
+/** The formats, in the order of the menu: [name, title, files of an item]. */
+export function formatsOf({ task, classes, objects: numbered }) {
+  const classFiles = (item) => Promise.all(classes.map(async ({ folder }, index) =>
     [`masks/${folder}/${item.stem}.png`, await classMask(item, index)]));
-  const forms = [
-    ["classes", "One mask per class", ofClasses],
+  const formats = [
+    ["classes", "One mask per class", classFiles],
     ["overlay", "Overlay", async (item) => [[`${item.stem}_overlay.png`, await item.overlay()]]],
     ["json", "JSON with polygons", (item) => [[`${item.stem}_result.json`, json(result(item, classes))]]],
     ["coco", "COCO", null],
     ["labelme", "labelme", async (item) => [[`${item.stem}.json`, json(await labelme(item, classes))]]],
-    ["areas", "Table of areas", null],
+    ["areas", "Area table", null],
   ];
   const palette = [[0, 0, 0], ...classes.map(({ colour }) => [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16)))];
-  const indexed = async (item) => [[`masks/${item.stem}.png`, await png(item.layers[0], ...sizeOf(item), palette)]];
-  const ofObjects = (item) => Promise.all(classes.map(async ({ folder }, index) =>
+  const indexedFiles = async (item) => [[`masks/${item.stem}.png`, await png(item.layers[0], ...sizeOf(item), palette)]];
+  const objectFiles = (item) => Promise.all(classes.map(async ({ folder }, index) =>
     [`objects/${folder}/${item.stem}.png`, await png(Uint16Array.from(item.layers.objects[index]), ...sizeOf(item))]));
-  if (numbered) forms.unshift(["objects", "Numbers of objects", ofObjects]);
-  return task === "multiclass" ? [["masks", "Mask", indexed], ...forms] : forms;
+  if (numbered) formats.unshift(["objects", "Object numbers", objectFiles]);
+  return task === "multiclass" ? [["masks", "Mask", indexedFiles], ...formats] : formats;
 }
 
 /** Name and contents of the file to download: a ZIP if there are several. */
@@ -31,7 +31,7 @@ export async function makeDownload(form, items, model) {
   const base = items.length === 1 ? items[0].stem.split("/").pop() : "images";
   if (form === "coco") return [`${base}_coco.json`, json(coco(items, model.classes))];
   if (form === "areas") return [`${base}_areas.csv`, areas(items, model.classes)];
-  const make = formsOf(model).find(([name]) => name === form)[2];
+  const make = formatsOf(model).find(([name]) => name === form)[2];
   const files = (await Promise.all(items.map(make))).flat();
   if (files.length === 1) return [form === "masks" ? `${base}_mask.png` : files[0][0].split("/").pop(), files[0][1]];
   if (form === "masks") files.push(["classes.txt", model.classes.map(({ name }) => `${name}\n`).join("")]);
@@ -53,8 +53,8 @@ const objectsOf = (item, index) => {
   return objects(layer, value, sizeOf(item), item.layers.objects?.[index]);
 };
 
-/** What becomes an annotation: each object {on, box} if the model knows them, else the class; `on(at)` tells its pixels. */
-function wholes(item, index) {
+/** The parts to annotate: each object {on, box} if the model segments objects, else the class; `on(at)` tests a pixel. */
+function annotatedParts(item, index) {
   const [layer, value] = layerOf(item.layers, index);
   const [width, height] = sizeOf(item);
   const numbers = item.layers.objects?.[index];
@@ -89,13 +89,13 @@ export function measureOf(item, index, probabilities) {
   return { ...found, area_mm2: spacing ? found.area * spacing[0] * spacing[1] : null };
 }
 
-/** COCO with run lengths, which keep every pixel, per object if the model knows them. `iscrowd` is 1 for whole classes. */
+/** COCO with run lengths, which keep every pixel, per object if the model segments objects. `iscrowd` is 1 for whole classes. */
 function coco(items, classes) {
   const images = items.map((item, index) => {
     const [width, height] = sizeOf(item);
     return { id: index + 1, file_name: item.path, width, height };
   });
-  const annotations = items.flatMap((item, image) => classes.flatMap((_, index) => wholes(item, index).flatMap((whole) => {
+  const annotations = items.flatMap((item, image) => classes.flatMap((_, index) => annotatedParts(item, index).flatMap((whole) => {
     const one = annotation(whole, sizeOf(item));
     return one ? [{ image_id: image + 1, category_id: index + 1, ...one, iscrowd: item.layers.objects ? 0 : 1 }] : [];
   })));
@@ -136,7 +136,7 @@ async function labelme(item, classes) {
 }
 
 function shapesOf(item, index) {
-  if (item.layers.objects) return wholes(item, index);
+  if (item.layers.objects) return annotatedParts(item, index);
   const [layer, value] = layerOf(item.layers, index);
   return objectsOf(item, index).map(({ box }) => ({ on: (at) => layer[at] === value, box }));
 }
