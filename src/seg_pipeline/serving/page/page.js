@@ -93,7 +93,7 @@ document.addEventListener("keydown", (event) => {
 });
 for (const id of ["file", "folder"]) {
   byId(id).addEventListener("change", () => {
-    const files = [...at(id).files].map((file) => [file, file.webkitRelativePath.split("/").slice(1).join("/") || file.name]);
+    const files = [...byId(id).files].map((file) => [file, file.webkitRelativePath.split("/").slice(1).join("/") || file.name]);
     if (id === "folder") files.sort(([, a], [, b]) => a.localeCompare(b, undefined, { numeric: true }));
     take(files);
     byId(id).value = ""; // allows choosing the same file again
