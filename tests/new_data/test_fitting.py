@@ -5,7 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from seg_pipeline.new_data.checking import some_images
 from seg_pipeline.new_data.fitting import Facts, alike, fitted, look, merged
+from seg_pipeline.new_data.layouts.run_lengths import _first
 from seg_pipeline.segmentation.images.masks import encode_rle
 from seg_pipeline.segmentation.objects.label_maps import encode_labels
 
@@ -180,3 +182,33 @@ def test_few_large_images_are_shown_until_their_windows_are_seen():
     for height, epochs in ((2560, 3052), (640, 1500), (100, 300)):  # 4e8 / (2 * 65536); 300 times 5 windows; 300
         fit = chosen(slides._replace(height=height), number=3, training=training)["training"]["fit"]
         assert fit == {"epochs": epochs, "validate_every": epochs // 25}
+
+
+def numbered(mask, order, first):
+    numbers = np.array(encode_rle(mask, order=order).split(), dtype=int)
+    numbers[::2] += first - 1
+    return " ".join(map(str, numbers))
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_runs_cut_off_at_a_border_show_where_they_count_from(order, first):
+    shape = (20, 30)
+    masks = np.zeros((3, *shape), bool)
+    masks[0, 14:, 5:12] = masks[1, 3:9, 24:] = masks[2, :4, 8:15] = True  # cut off below, on the right, above
+    masks[2, 10:16, :5] = True  # and on the left
+    texts = [numbered(mask, order, first) for mask in masks]
+    assert _first([(None, shape, "a", text) for text in texts])[0] == first
+    inside = np.zeros(shape, bool)
+    inside[4:9, 6:11] = True
+    assert _first([(None, shape, "a", numbered(inside, order, first))])[0] is None
+
+
+def test_the_trial_takes_images_from_the_whole_list():
+    names = [f"{breed}_{number}" for breed in "abcd" for number in range(20)]
+    files = pd.DataFrame({"image_id": names})
+    assert {name[0] for name in some_images(files, set(names))} == {*"abcd"}
+    assert len(some_images(files, set(names))) == 20
+    grouped = files.assign(group=["small"] * 2 + [f"g{number // 6}" for number in range(78)])
+    assert {"a_0", "a_1"} < some_images(grouped, set(names))
+    assert some_images(files, set()) == set()

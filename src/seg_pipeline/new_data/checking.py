@@ -14,6 +14,7 @@ from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
+from seg_pipeline.new_data.classes import evenly
 from seg_pipeline.new_data.fitting import look
 from seg_pipeline.new_data.plan import Plan
 from seg_pipeline.segmentation.export.quiet import errors_only
@@ -128,7 +129,10 @@ def some_images(files: pd.DataFrame, annotated: set[str]) -> set[str]:
     files = files[files["image_id"].isin(annotated)]
     group = files["group"] if "group" in files else files["image_id"]
     sizes = group.value_counts(sort=False).sort_values(kind="stable")
-    chosen = list(sizes.index[: max(GROUPS, int((sizes.cumsum() <= IMAGES).sum()))])
+    number = min(len(sizes), max(GROUPS, int((sizes.cumsum() <= IMAGES).sum())))
+    last = sizes.iloc[number - 1] if number else 0
+    smaller = list(sizes.index[sizes < last])
+    chosen = smaller + evenly(list(sizes.index[sizes == last]), number - len(smaller))  # names may be sorted by class
     share = max(IMAGES // max(1, len(chosen)), 1)
     kept: set[str] = set()
     for name in chosen:

@@ -11,6 +11,9 @@ from seg_pipeline.segmentation.images.fingerprints import count_objects
 from seg_pipeline.segmentation.images.masks import MaskError, decode_rle, encode_rle
 from seg_pipeline.segmentation.manifest.cross_checks import check_order
 
+FEWEST_CROSSINGS = 5
+"""Runs that must go on in the next line if counted from one number, and none from the other, to prove the latter."""
+
 Order = Literal["C", "F"]
 Run = tuple[Path, tuple[int, int], str, str]
 """Image file, its height and width, class, run lengths."""
@@ -54,7 +57,20 @@ def _first(runs: list[Run]) -> tuple[int | None, str]:
         return 0, "a run starts at 0"
     if any((one[::2] + one[1::2]).max() > height * width for one, (height, width) in numbers):
         return 1, "a run ends at the image's last pixel, counted from 1"
+    crossings = [
+        [sum(_crossings(one, shape[axis], first) for one, shape in numbers) for first in (0, 1)] for axis in (0, 1)
+    ]  # of runs down columns, and along rows
+    shown = {one.index(0): max(one) for one in crossings if min(one) == 0 and max(one) >= FEWEST_CROSSINGS}
+    if len(shown) == 1:
+        ((first, number),) = shown.items()
+        return first, f"{number} runs would go on at the opposite border if they counted from {1 - first}"
     return None, f"none of {len(runs)} masks starts at 0 or ends at a pixel number that only counting from 1 allows"
+
+
+def _crossings(numbers: np.ndarray, length: int, first: int) -> int:
+    """Number of runs that go on in the next line."""
+    starts = numbers[::2] - first
+    return int((starts // length != (starts + numbers[1::2] - 1) // length).sum())
 
 
 def _look(runs: list[Run], order: Order, first: int) -> tuple[int, str]:
