@@ -2,18 +2,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from seg_pipeline.segmentation.manifest import findings
 from seg_pipeline.segmentation.manifest.findings import (
     COLUMNS,
     Finding,
     collect,
     counts,
+    duplicated_text,
     findings_table,
     is_among,
+    places_in,
     quarantine,
     reconcile,
     refuse_dropped,
     same_texts,
 )
+from seg_pipeline.segmentation.storage.stored_columns import concat_stored
 
 
 def test_an_empty_table_has_the_same_columns_and_types():
@@ -97,6 +101,19 @@ def test_what_is_neither_kept_nor_found_stops_the_run(lost, text):
     found = [finding for index, finding in enumerate(ALL_FOUND) if index != lost]
     with pytest.raises(ValueError, match=f"{text}; this is a bug in seg_pipeline; please report it"):
         reconcile(len(METADATA), ANNOTATIONS, FILES, KEPT, findings_table(found))
+
+
+def test_texts_in_several_pieces_are_found(monkeypatch):
+    monkeypatch.setattr(findings, "BLOCK", 2)
+    pieces = pd.concat([pd.Series(["a", "b"], dtype="str"), pd.Series(["c", "a"], dtype="str")], ignore_index=True)
+    others = pd.concat([pd.Series(["c"], dtype="str"), pd.Series(["x", "a"], dtype="str")], ignore_index=True)
+    for values in (pieces, pd.concat([pieces[:2], concat_stored([pieces[2:].to_frame("t")])["t"]])):
+        assert is_among(values, others).tolist() == [True, False, True, True]
+        assert places_in(values, others).tolist() == [2, -1, 0, 2]
+        assert duplicated_text(values).tolist() == [False, False, False, True]
+        assert duplicated_text(values, keep=False).tolist() == [True, False, False, True]
+    written = concat_stored([pieces.to_frame("t")])["t"]
+    assert written.tolist() == ["a", "b", "c", "a"]
 
 
 @pytest.mark.parametrize("kind", ["str", "object", "large_string[pyarrow]"])

@@ -100,7 +100,7 @@ def is_among(values: pd.Series, known: pd.Series) -> pd.Series:
     if all(pd.api.types.is_integer_dtype(one.dtype) and not one.hasnans for one in (values, known)):
         found = np.isin(values.to_numpy("int64"), known.to_numpy("int64"))
     elif all(isinstance(one.dtype, pd.StringDtype | StoredDtype) for one in (values, known)):
-        texts, among = (pa.array(one.array, pa.large_string()) for one in (values, known))
+        texts, among = map(_in_arrow, (values, known))
         found = pc.is_in(texts, value_set=among).to_numpy(zero_copy_only=False)
     else:
         return values.astype(object).isin(known.astype(object))
@@ -109,7 +109,7 @@ def is_among(values: pd.Series, known: pd.Series) -> pd.Series:
 
 def places_in(values: pd.Series, known: pd.Series) -> np.ndarray:
     """Position of the first of the ``known`` texts that is equal to each value; -1 if there is none."""
-    texts, among = (pa.array(one.array, pa.large_string()) for one in (values, known))
+    texts, among = map(_in_arrow, (values, known))
     return pc.index_in(texts, value_set=among).fill_null(-1).to_numpy(zero_copy_only=False)
 
 

@@ -251,8 +251,9 @@ class ColumnWriter:
         self._places: list[np.ndarray] = []
         self._number = 0
 
-    def append(self, values: pa.Array) -> None:
+    def append(self, values: pa.Array | pa.ChunkedArray) -> None:
         if len(values):
+            values = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
             there = values.is_valid().to_numpy(zero_copy_only=False)
             end = self._number + len(values)
             kind = np.int32 if end < np.iinfo(np.int32).max else np.int64
