@@ -43,9 +43,9 @@ time.sleep(600)
 """
 SEARCH = """
 import time
-from seg_pipeline.segmentation.search.workers import OneProcess
+from seg_pipeline.segmentation.search.workers import SingleProcessExecutor
 
-worker = OneProcess()
+worker = SingleProcessExecutor()
 worker.submit(abs, -1).result()
 worker.submit(time.sleep, 600)
 print("at work", flush=True)
