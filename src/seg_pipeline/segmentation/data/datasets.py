@@ -142,8 +142,8 @@ class ImageMaskDataset(data.Dataset):
         return read_whole(self.source, int(self.positions[index]), self.frames[index], self.settings)
 
     def _training_sample(self, draw: Draw, random_values: list[float], parameters: np.ndarray) -> Sample:
-        sources = int(self.positions[draw.index]), self.frames[draw.index]
-        sample = read_window(self.source, *sources, self.settings, random_values, draw.label)
+        position, frames = int(self.positions[draw.index]), self.frames[draw.index]
+        sample = read_window(self.source, position, frames, self.settings, random_values, draw.label)
         if self.augment == "batch":
             return *sample, torch.from_numpy(parameters)
         return self.augmentation.apply(*sample, parameters) if self.augmentation else sample
