@@ -259,7 +259,7 @@ def test_a_killed_build_leaves_no_damage(mixed, tmp_path):
     outcome="both use the one that is complete first",
 )
 def test_two_builds_at_once_give_one_cache(mixed, tmp_path, monkeypatch):
-    meet = threading.Barrier(2, timeout=20)
+    meet = threading.Barrier(2, timeout=120)
     publish = disk._publish
 
     def together(*args):

@@ -463,7 +463,7 @@ class Faulty(Dataset):
 
 
 def hang():
-    time.sleep(3)
+    time.sleep(5)
 
 
 def die():
@@ -482,14 +482,14 @@ def refuse():
 @pytest.mark.slow
 @threads
 @pytest.mark.parametrize(
-    ("fault", "text"),
+    ("fault", "timeout", "text"),
     [
-        (hang, r"returned no batch within 1 s\..*raise `training.compute.timeout`"),
-        (die, r"a worker of the data loader died .*lower `training.compute.num_workers` or"),
-        (refuse, "no pixels"),
+        (hang, 1, r"returned no batch within 1 s\..*raise `training.compute.timeout`"),
+        (die, 120, r"a worker of the data loader died .*lower `training.compute.num_workers` or"),
+        (refuse, 120, "no pixels"),
     ],
 )
-def test_a_worker_that_hangs_or_dies_ends_the_run_with_the_setting_to_change(fault, text):
-    loader = Loader(Faulty(fault), num_workers=1, timeout=1, batch_size=1, prefetch_factor=1)
+def test_a_worker_that_hangs_or_dies_ends_the_run_with_the_setting_to_change(fault, timeout, text):
+    loader = Loader(Faulty(fault), num_workers=1, timeout=timeout, batch_size=1, prefetch_factor=1)
     with pytest.raises(RuntimeError, match=text):
         list(loader)
