@@ -167,6 +167,15 @@ def test_the_split_sheet_names_the_largest_difference():
     assert {"train (30)", "val (15)", "test (15)", "height", "1.00"} <= set(found)
 
 
+def test_splits_keep_their_colours_without_a_test_split():
+    def colours(table):
+        figure = exploration.split_comparison(table, tables.compare_splits(table), max_classes=20)
+        return [patch.get_facecolor() for patch in figure.legends[0].get_patches()]
+
+    table = table_of()
+    assert colours(table[table["split"] != "test"]) == colours(table)[:2]
+
+
 def test_data_without_a_split_is_shown_too():
     table = table_of().assign(split="train")
     assert_whole(exploration.split_comparison(table, tables.compare_splits(table), max_classes=20))

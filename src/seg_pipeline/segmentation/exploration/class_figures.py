@@ -74,7 +74,8 @@ def split_comparison(table: pd.DataFrame, report: pd.DataFrame, *, max_classes: 
     names, note = top_classes(table, max_classes)
     present = presence(table)
     splits = {name: table["split"] == name for name in SPLITS if (table["split"] == name).any()}
-    colours = matplotlib.colormaps["cividis"](np.linspace(0.1, 0.85, len(splits)))
+    of_all = matplotlib.colormaps["cividis"](np.linspace(0.1, 0.85, len(SPLITS)))  # as in the chart of counts
+    colours = [colour for name, colour in zip(SPLITS, of_all, strict=True) if name in splits]
     figure, panels = row_panels(names, [3.2, 2.4, 2.4], num_bars=len(splits), extra=2.1, own_rows=4.4)
     for index, (rows, colour) in enumerate(zip(splits.values(), colours, strict=True)):
         percent = 100 * present.loc[rows, names].mean()
