@@ -94,6 +94,8 @@ class Warm:
         return int(line)
 
     def close(self) -> None:
+        # Closing the pipe may not end it: forks of the test process, such as a loader's workers, hold the pipe too.
+        self.server.terminate()
         self.server.stdin.close()
         self.server.wait()
         self.server.stdout.close()

@@ -39,6 +39,13 @@ def test_listed_images_are_dropped_or_flagged_and_each_is_a_finding():
     ]
 
 
+def test_an_entry_that_is_the_name_of_an_image_means_this_image():
+    images = IMAGES.assign(image_id=["scan [1]", "scan 1", "scan *", "scan 2"])
+    kept, findings = exclude_images(images, listed(("scan [1]", "drop", "x"), ("scan *", "drop", "y")))
+    assert kept["image_id"].tolist() == ["scan 1", "scan 2"]
+    assert set(findings["file"]) == {"a.png", "c.png"}
+
+
 def test_dropping_goes_before_flagging():
     kept, findings = exclude_images(IMAGES, listed(("case7*", "flag", "x"), ("case7_day0*", "drop", "y")))
     assert len(kept) == 2

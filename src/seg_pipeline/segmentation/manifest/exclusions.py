@@ -19,7 +19,7 @@ def exclude_images(images: pd.DataFrame, listed: pd.DataFrame) -> tuple[pd.DataF
 
     Args:
         images: with image_id, file, row.
-        listed: images (a shell pattern over image_id, such as ``case7_day0_*``), action ("drop" or "flag"),
+        listed: images (an image_id, else a shell pattern such as ``case7_day0_*``), action ("drop" or "flag"),
             reason. If entries of both actions match an image, it is dropped.
 
     Raises:
@@ -29,8 +29,7 @@ def exclude_images(images: pd.DataFrame, listed: pd.DataFrame) -> tuple[pd.DataF
     kept, findings = images, []
     for action, done in (("drop", "dropped"), ("flag", "flagged")):
         for entry in listed[listed["action"] == action].to_dict("records"):
-            pattern = re.compile(fnmatch.translate(entry["images"]))
-            fits = _matches(kept["image_id"], pattern)
+            fits = _matches(kept["image_id"], entry["images"])
             reason = f"listed as {entry['images']}: {entry['reason']}".replace("{", "{{").replace("}", "}}")
             rest, found = quarantine(kept, fits, "listed_image", reason, done)  # type: ignore[arg-type]
             kept = rest if action == "drop" else kept
@@ -49,17 +48,20 @@ def _check(listed: pd.DataFrame) -> None:
         raise ValueError(f"the list of excluded images has the actions {strange}, expected {' or '.join(ACTIONS)}")
 
 
-def _matches(names: pd.Series, pattern: re.Pattern[str]) -> pd.Series:
-    blocks = (names.iloc[start : start + BLOCK].tolist() for start in range(0, len(names), BLOCK))
-    found = (pattern.match(name) is not None for block in blocks for name in block)
-    return pd.Series(np.fromiter(found, dtype=bool, count=len(names)), index=names.index)
+def _matches(names: pd.Series, entry: str) -> pd.Series:
+    """The image of this name, such as ``scan [1]``; if there is none, those that match the entry as a pattern."""
+    pattern = re.compile(fnmatch.translate(entry))
+    for fits in (entry.__eq__, pattern.match):
+        blocks = (names.iloc[start : start + BLOCK].tolist() for start in range(0, len(names), BLOCK))
+        found = np.fromiter((bool(fits(name)) for block in blocks for name in block), dtype=bool, count=len(names))
+        if found.any():
+            break
+    return pd.Series(found, index=names.index)
 
 
 def _unused(images: pd.DataFrame, listed: pd.DataFrame) -> pd.DataFrame:
     """A finding per entry that matches no image: it may be misspelt."""
-    patterns = ((pattern, re.compile(fnmatch.translate(pattern))) for pattern in listed["images"])
-    unused = [pattern for pattern, regex in patterns if not _matches(images["image_id"], regex).any()]
+    unused = [entry for entry in listed["images"] if not _matches(images["image_id"], entry).any()]
     return findings_table(
-        Finding("listed_image_unknown", f"no image matches the listed pattern {pattern}", "flagged")
-        for pattern in unused
+        Finding("listed_image_unknown", f"no image matches the listed pattern {entry}", "flagged") for entry in unused
     )
