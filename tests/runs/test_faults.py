@@ -221,7 +221,7 @@ def test_a_read_only_project_runs_with_its_data_elsewhere_and_one_warning(projec
     warnings = [line for line in output.splitlines() if "WARNING" in line and "finding" not in line]
     assert len(warnings) == 1
     assert "tracking: cannot reach mlflow" in warnings[0]
-    assert f"cannot be kept in {project.folder}/tracking_aside either (Permission denied)" in warnings[0]
+    assert f"{project.folder}/tracking_aside cannot be written either (Permission denied)" in warnings[0]
     assert (tmp_path / "out/05_model_input/manifest.parquet").exists()
 
 
