@@ -57,11 +57,27 @@ def test_an_error_of_the_items_is_raised_too(workers):
         list(map_in_threads(int, items(), workers=workers))
 
 
-def test_nothing_runs_on_when_the_consumer_stops():
-    found = map_in_threads(lambda number: number, range(50), workers=3)
-    next(found)
-    found.close()
-    assert not [one for one in threading.enumerate() if one.name.startswith("image")]
+def test_a_consumer_that_stops_waits_for_no_task_and_no_other_begins():
+    """The garbage collector may close a map in a thread that holds a lock which the end of a thread takes."""
+    begun, may_end = threading.Event(), threading.Event()
+    numbers = []
+
+    def task(number):
+        numbers.append(number)
+        if number:
+            begun.set()
+            assert may_end.wait(60)
+
+    results = map_in_threads(task, range(50), workers=1)
+    next(results)
+    assert begun.wait(60)
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("image")]
+    results.close()
+    assert any(thread.is_alive() for thread in threads)
+    may_end.set()
+    for thread in threads:
+        thread.join(60)
+    assert numbers == [0, 1]
 
 
 def test_opencv_and_torch_use_one_thread_in_workers_and_as_many_as_before_elsewhere():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -141,9 +140,7 @@ def _records(
                 is_small = image_logits is None or math.prod(image_logits[1]) <= MAX_PIXELS
                 yield finish if is_small else partial(dict, finish())
 
-    # left to the garbage collector, it could end its threads while another one starts, which is a deadlock
-    with closing(read):  # type: ignore[type-var]
-        yield from map_in_threads(lambda finish: finish(), predicted(), workers=workers)
+    yield from map_in_threads(lambda finish: finish(), predicted(), workers=workers)
 
 
 MAX_PIXELS = 2**24

@@ -119,6 +119,9 @@ def map_in_threads(
 ) -> Iterator[Value]:
     """``map_ordered`` in threads, for functions that release the interpreter lock and share tensors or arrays.
 
+    If the consumer stops early, tasks that have begun end by themselves. Waiting for them could be a deadlock: the
+    garbage collector may close an abandoned map in a thread that holds a lock which every thread needs to end.
+
     Args:
         workers: 0: no threads.
         ahead: None: two per worker.
@@ -126,8 +129,15 @@ def map_in_threads(
     if not workers:
         yield from map_ordered(InProcess(), function, tasks)
         return
-    with _one_opencv_thread(), _restored_torch_threads(), Threads(workers, initializer=_one_torch_thread) as executor:
-        yield from map_ordered(executor, function, tasks, ahead)
+    with _one_opencv_thread(), _one_torch_thread() as initializer:
+        executor, is_abandoned = Threads(workers, initializer=initializer), False
+        try:
+            yield from map_ordered(executor, function, tasks, ahead)
+        except GeneratorExit:
+            is_abandoned = True
+            raise
+        finally:
+            executor.shutdown(wait=not is_abandoned)
 
 
 @contextmanager
@@ -148,22 +158,25 @@ def _one_opencv_thread() -> Iterator[None]:
 
 
 @contextmanager
-def _restored_torch_threads() -> Iterator[None]:
-    """Restore torch's number of threads, which ``_one_torch_thread`` also changes for threads that start later.
+def _one_torch_thread() -> Iterator[Callable[[], None]]:
+    """Yield an initializer of workers that lets torch, if loaded, use one thread in each of them.
 
-    Not done in the workers, because of a deadlock: a worker may wait for a thread in which the garbage collector ends
-    an abandoned map, which in turn waits for its workers.
+    torch has a number per thread and one for threads that start later. The latter is restored in the end; a worker that
+    starts only then leaves it alone.
     """
     torch = sys.modules.get("torch")
     num_threads = torch.get_num_threads() if torch else 0
+    has_ended = False
+
+    def initialise() -> None:
+        with _lock:
+            if not has_ended and (loaded := sys.modules.get("torch")):
+                loaded.set_num_threads(1)
+
     try:
-        yield
+        yield initialise
     finally:
-        if torch:
-            torch.set_num_threads(num_threads)
-
-
-def _one_torch_thread() -> None:
-    """Let torch, if loaded, use one thread in this thread. It has a number per thread, and one for new threads."""
-    if torch := sys.modules.get("torch"):
-        torch.set_num_threads(1)
+        with _lock:
+            has_ended = True
+            if torch:
+                torch.set_num_threads(num_threads)
