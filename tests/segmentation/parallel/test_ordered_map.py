@@ -1,3 +1,4 @@
+import gc
 import itertools
 import threading
 import time
@@ -57,8 +58,15 @@ def test_an_error_of_the_items_is_raised_too(workers):
         list(map_in_threads(int, items(), workers=workers))
 
 
-def test_a_consumer_that_stops_waits_for_no_task_and_no_other_begins():
-    """The garbage collector may close a map in a thread that holds a lock which the end of a thread takes."""
+def test_nothing_runs_on_when_the_consumer_stops():
+    results = map_in_threads(lambda number: number, range(50), workers=3)
+    next(results)
+    results.close()
+    assert not [one for one in threading.enumerate() if one.name.startswith("image")]
+
+
+def test_the_garbage_collector_waits_for_no_task():
+    """It may close an abandoned map in a thread that holds a lock which the end of a thread takes."""
     begun, may_end = threading.Event(), threading.Event()
     numbers = []
 
@@ -68,11 +76,13 @@ def test_a_consumer_that_stops_waits_for_no_task_and_no_other_begins():
             begun.set()
             assert may_end.wait(60)
 
-    results = map_in_threads(task, range(50), workers=1)
-    next(results)
+    abandoned = [map_in_threads(task, range(50), workers=1)]
+    abandoned.append(abandoned)  # a cycle, which the collector alone frees
+    next(abandoned[0])
     assert begun.wait(60)
     threads = [thread for thread in threading.enumerate() if thread.name.startswith("image")]
-    results.close()
+    del abandoned
+    gc.collect()
     assert any(thread.is_alive() for thread in threads)
     may_end.set()
     for thread in threads:

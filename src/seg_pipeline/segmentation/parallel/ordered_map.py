@@ -1,5 +1,6 @@
 """Apply a function to many tasks at once, on any executor, with ordered results and bounded memory."""
 
+import gc
 import logging
 import sys
 import threading
@@ -119,8 +120,8 @@ def map_in_threads(
 ) -> Iterator[Value]:
     """``map_ordered`` in threads, for functions that release the interpreter lock and share tensors or arrays.
 
-    If the consumer stops early, tasks that have begun end by themselves. Waiting for them could be a deadlock: the
-    garbage collector may close an abandoned map in a thread that holds a lock which every thread needs to end.
+    If the consumer stops early, this waits for the tasks that have begun, except in the garbage collector: it may close
+    an abandoned map in a thread that holds a lock which every thread takes to end, and waiting would be a deadlock.
 
     Args:
         workers: 0: no threads.
@@ -130,14 +131,24 @@ def map_in_threads(
         yield from map_ordered(InProcess(), function, tasks)
         return
     with _one_opencv_thread(), _one_torch_thread() as initializer:
-        executor, is_abandoned = Threads(workers, initializer=initializer), False
+        executor = Threads(workers, initializer=initializer)
         try:
             yield from map_ordered(executor, function, tasks, ahead)
-        except GeneratorExit:
-            is_abandoned = True
-            raise
         finally:
-            executor.shutdown(wait=not is_abandoned)
+            executor.shutdown(wait=not _collector.is_running)
+
+
+class _Collector(threading.local):
+    """Knows whether the garbage collector runs in this thread."""
+
+    is_running = False
+
+    def __call__(self, phase: str, _: dict) -> None:
+        self.is_running = phase == "start"
+
+
+_collector = _Collector()
+gc.callbacks.append(_collector)
 
 
 @contextmanager
