@@ -106,9 +106,10 @@ def on_nodes(folder: Path) -> Result:
         *_, both = train(manifest, config, two, cache_folder=folder / "cache")
         other.kill()
     single, double = (run.history["seconds"].iloc[1:-1].to_list() for run in (one, both))  # the last one is validated
+    efficiency = statistics.median(single) / 2 / statistics.median(double)
     note = (
         f"U-Net resnet34, {SCANS} images of {SCAN_SIDE} x {SCAN_SIDE}, batches of {BATCH}, {len(single)} epochs; a is "
-        f"1.8 times the seconds on two nodes; efficiency {statistics.median(single) / 2 / statistics.median(double):.2f}"
+        f"1.8 times the seconds on two nodes; efficiency {efficiency:.2f}"
     )
     return judge("two_nodes_vs_one", [1.8 * one for one in double], single, limit=1, note=note)
 
