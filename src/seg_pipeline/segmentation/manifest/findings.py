@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import compute as pc
 
+from seg_pipeline.segmentation.storage.column_sources import one_piece
 from seg_pipeline.segmentation.storage.stored_columns import StoredDtype
 
 Action = Literal["dropped", "repaired", "flagged"]
@@ -133,9 +134,7 @@ def same_texts(one: pd.Series, other: pd.Series) -> bool:
 
 
 def _in_arrow(texts: pd.Series) -> pa.Array:
-    """In one piece, although a column that was concatenated has several."""
-    found = pa.array(texts.array, pa.large_string())
-    return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
+    return one_piece(pa.array(texts.array, pa.large_string()))
 
 
 def _value(row: dict, name: str) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from seg_pipeline.segmentation.storage.column_sources import one_piece
 from seg_pipeline.segmentation.storage.stored_columns import ColumnWriter, StoredDtype
 
 MaskFormat = Literal["rle", "files", "indexed"]
@@ -124,7 +125,7 @@ def _by_blocks(column: pd.Series, clean: Callable[[pd.Series], pd.Series]) -> pd
     if not stored and (len(column) <= BLOCK or not pd.api.types.is_string_dtype(column.dtype)):
         return clean(column)
     whole = pd.concat([clean(one) for one in _blocks(column)])
-    joined = pa.chunked_array(pa.array(whole.array)).combine_chunks()  # else each selection of rows joins the blocks
+    joined = one_piece(pa.array(whole.array))  # else each selection of rows joins the blocks
     return pd.Series(pd.array(joined, dtype="str"), index=whole.index)
 
 

@@ -24,10 +24,8 @@ class StoredFile:
         return _schema(self.path).field(self.column).type
 
     def take(self, rows: np.ndarray) -> pa.Array:
-        starts, reader = (
-            _starts(self.path),
-            open_arrow(self.path),
-        )  # anew: pages read count as memory while a file is mapped
+        starts = _starts(self.path)
+        reader = open_arrow(self.path)  # anew: pages read count as memory while a file is mapped
         groups = np.searchsorted(starts, rows, side="right") - 1
         return by_group(
             groups, lambda at, where: reader.get_batch(at)[self.column].take(pa.array(rows[where] - starts[at]))
@@ -36,9 +34,8 @@ class StoredFile:
     def sizes(self) -> np.ndarray:
         """Bytes of each text, or length of each list."""
         reader = open_arrow(self.path)
-        return np.concatenate(
-            [[0][:0], *(value_sizes(reader.get_batch(at)[self.column]) for at in range(reader.num_record_batches))]
-        )
+        batches = (reader.get_batch(at)[self.column] for at in range(reader.num_record_batches))
+        return np.concatenate([np.zeros(0, np.int32), *map(value_sizes, batches)])
 
     def value(self, row: int) -> Any:
         starts = _starts(self.path)
@@ -67,7 +64,18 @@ class InMemory(NamedTuple):
         return self.values[row].as_py()
 
 
+def one_piece(values: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """The values without the pieces of a column that was concatenated."""
+    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+
+
+def row_type(number: int) -> Any:
+    """The smaller type that holds the rows of so many values."""
+    return np.int32 if number < np.iinfo(np.int32).max else np.int64
+
+
 def value_sizes(values: pa.Array) -> np.ndarray:
+    """Bytes of each text, or length of each list; 0 where it is missing: int32."""
     measured = pc.list_value_length(values) if pa.types.is_list(values.type) else pc.binary_length(values)
     return measured.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int32)
 

@@ -23,7 +23,15 @@ from pandas.api import extensions
 from pyarrow import parquet
 
 from seg_pipeline.segmentation.storage.atomic import ScratchFolder, beside
-from seg_pipeline.segmentation.storage.column_sources import InMemory, StoredFile, by_group, open_arrow, value_sizes
+from seg_pipeline.segmentation.storage.column_sources import (
+    InMemory,
+    StoredFile,
+    by_group,
+    one_piece,
+    open_arrow,
+    row_type,
+    value_sizes,
+)
 
 TEXTS = {"path", "file", "content_hash", "thumbnail", "key"}
 """Columns of images that stay on disk with the masks."""
@@ -79,16 +87,15 @@ class StoredColumn(extensions.ExtensionArray):
     """Values of ``sources``, one after the other, at ``rows``: whole numbers, -1 where a value is missing."""
 
     def __init__(self, sources: tuple[StoredFile | InMemory, ...], rows: np.ndarray) -> None:
-        kind: Any = np.int32 if sum(one.length for one in sources) < np.iinfo(np.int32).max else np.int64
-        self._sources, self._rows = sources, rows.astype(kind, copy=False)
+        self._sources = sources
+        self._rows = rows.astype(row_type(sum(one.length for one in sources)), copy=False)
 
     @classmethod
     def _from_sequence(cls, scalars: Any, **_: Any) -> Self:
         if isinstance(scalars, cls):
             return scalars
         arrow = scalars if isinstance(scalars, pa.Array | pa.ChunkedArray) else pa.array(scalars, from_pandas=True)
-        arrow = arrow.combine_chunks() if isinstance(arrow, pa.ChunkedArray) else arrow
-        arrow = arrow.cast(_stored_type(arrow.type))
+        arrow = one_piece(arrow).cast(_stored_type(arrow.type))
         return cls((InMemory(arrow, len(arrow), arrow.null_count),), np.arange(len(arrow)))
 
     @classmethod
@@ -253,10 +260,10 @@ class ColumnWriter:
 
     def append(self, values: pa.Array | pa.ChunkedArray) -> None:
         if len(values):
-            values = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+            values = one_piece(values)
             there = values.is_valid().to_numpy(zero_copy_only=False)
             end = self._number + len(values)
-            kind = np.int32 if end < np.iinfo(np.int32).max else np.int64
+            kind = row_type(end)
             self._places.append(np.where(there, np.arange(self._number, end, dtype=kind), kind(-1)))
             self._file.write_batch(pa.record_batch([values.cast(self._kind)], ["values"]))
             self._number += len(values)
